@@ -10,9 +10,9 @@ from crest.errors import InputError
 from crest.languages import PAPER_OOD, PAPER_SOURCES, all_languages, canonical, get
 
 ISO_CODES = (
-    "af am ar as az be bg bn br bs ca cs cy da de el en eo es et eu fa fi fr fy ga gd gl gu ha he hi hr hu hy id is it ja jv ka "
-    "kk km kn ko ku ky la lo lt lv mg mk ml mn mr ms my ne nl no om or pa pl ps pt ro ru sa sd si sk sl so sq sr su sv sw ta te "
-    "th tl tr ug uk ur uz vi xh yi zh"
+    "af am ar as az be bg bn br bs ca cs cy da de el en eo es et eu fa fi fr fy ga gd gl gu ha he hi hr hu hy id "
+    "is it ja jv ka kk km kn ko ku ky la lo lt lv mg mk ml mn mr ms my ne nl no om or pa pl ps pt ro ru sa sd si "
+    "sk sl so sq sr su sv sw ta te th tl tr ug uk ur uz vi xh yi zh "
 ).split()
 BONUS = "ceb ht ig lb mt ny rw sn tg tk tt yo zu".split()
 ROMANISED = "ar bn el fa hi ru ta te ur".split()

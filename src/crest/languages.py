@@ -1,16 +1,14 @@
 """Look up languages: one row of `languages.tsv` for each variety that the project has data for.
 
-`tier` follows Joshi et al. 2020, "The State and Fate of Linguistic Diversity and Inclusion in the NLP World": classes 4
-and 5 are `high`, class 3 is `mid`, classes 0 to 2 are `low`. Where their list names no such variety we decide: Traditional
-Chinese takes the class of Chinese, and every romanised variety is `low`, because little of it is written down as data.
-Taken literally the list holds surprises (Norwegian is class 1, Latin class 3), and three of the paper's thirteen sources
-are not `high` in it (Tamil and Tagalog are `mid`, Swahili is `low`).
+`tier` follows Joshi et al. 2020, "The State and Fate of Linguistic Diversity and Inclusion in the NLP World": classes
+4 and 5 are `high`, class 3 is `mid`, classes 0 to 2 are `low`. Where their list names no such variety we decide:
+Traditional Chinese takes the class of Chinese, and every romanised variety is `low`, because little of it is written
+down as data. Taken literally the list holds surprises (Norwegian is class 1, Latin class 3), and three of the paper's
+thirteen sources are not `high` in it (Tamil and Tagalog are `mid`, Swahili is `low`).
 
-`xlmr` marks the varieties that XLM-R was pretrained on. Of its hundred, Zawgyi Burmese alone has no row: it is an encoding
-of Burmese rather than a language, and there is no data for it here.
+`xlmr` marks the varieties that XLM-R was pretrained on. Of its hundred, Zawgyi Burmese alone has no row: it is an
+encoding of Burmese rather than a language, and there is no data for it here.
 """
-
-from __future__ import annotations
 
 import csv
 import difflib
@@ -151,7 +149,7 @@ def _candidates(code: str) -> tuple[str, ...]:
 
 
 def _suggestion(code: str) -> str:
-    """Name the language of the same subtag, else of the nearest code or name, to start a sentence; empty if none is near."""
+    """Name the language of the same subtag, else of the nearest code or name, as a question; empty if none is near."""
     known = {language.code.lower(): language for language in all_languages()}
     known |= {language.name.lower(): language for language in all_languages()}
     wanted = code.strip().replace("_", "-").lower()

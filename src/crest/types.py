@@ -1,7 +1,5 @@
 """The words that all modules share: `Verdict`, `Span` and `Example`, frozen and without behaviour of their own."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, TypeAlias, TypedDict
