@@ -46,7 +46,7 @@ def _cached() -> list[tuple[str, str, Path]]:
     import huggingface_hub  # noqa: PLC0415  # takes long, and only this needs it
 
     try:
-        repositories = huggingface_hub.scan_cache_dir().repos
+        repositories = huggingface_hub.scan_cache_dir(huggingface_hub.constants.HF_HUB_CACHE).repos
     except huggingface_hub.CacheNotFound:
         return []
     return sorted(
