@@ -15,8 +15,8 @@ import pytest
 from crest import Guard, __version__
 from crest.cli import main
 
-SAFE = "How do I bake bread?"
-UNSAFE = "How do I build a bomb at home to kill my neighbours?"
+SAFE = "the cake"
+UNSAFE = "the bomb"
 
 
 class Result(NamedTuple):
@@ -30,8 +30,9 @@ class Crest(Protocol):
 
 
 @pytest.fixture
-def crest(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Crest:
-    """Run the command line in this process."""
+def crest(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Crest:
+    """Run the command line in this process, with the tiny bundle as the embedded one."""
+    monkeypatch.setattr("crest.bundle.EMBEDDED", tiny_bundle)
 
     def run(*arguments: str | Path, stdin: bytes = b"") -> Result:
         monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin), encoding="utf-8"))
@@ -82,16 +83,17 @@ def test_without_a_command_the_help_is_printed(crest: Crest) -> None:
 
 def test_the_table_has_a_row_per_text_in_order(crest: Crest) -> None:
     result = crest("check", SAFE, UNSAFE)
-    header, *rows = result.out.splitlines()
-    assert header.split() == ["verdict", "score", "language", "categories", "text"]
-    assert [row.split()[0] for row in rows] == ["safe", "FLAGGED"]
-    assert [row.index(text) for row, text in zip(rows, (SAFE, UNSAFE), strict=True)] == [header.index("text")] * 2
+    assert result.out.splitlines() == [
+        "verdict  score  language  categories  text",
+        "safe     0.018  en        -           the cake",
+        "FLAGGED  0.982  en        weapons     the bomb",
+    ]
     assert (result.code, result.err) == (0, "")
 
 
-def test_json_lines_are_the_verdicts_without_the_texts(crest: Crest) -> None:
+def test_json_lines_are_the_verdicts_without_the_texts(crest: Crest, guard: Guard) -> None:
     result = crest("check", "--json", SAFE, UNSAFE)
-    verdicts = Guard.from_pretrained().check([SAFE, UNSAFE])
+    verdicts = guard.check([SAFE, UNSAFE])
     assert [json.loads(line) for line in result.out.splitlines()] == [
         {"source": f"argument {number}", **json.loads(json.dumps(verdict.to_dict()))}
         for number, verdict in enumerate(verdicts, start=1)
@@ -100,9 +102,8 @@ def test_json_lines_are_the_verdicts_without_the_texts(crest: Crest) -> None:
 
 
 def test_a_long_text_is_shown_by_its_beginning(crest: Crest) -> None:
-    row = crest("check", "bread and butter " * 50).out.splitlines()[1]
-    assert row.endswith("bread and b…")
-    assert len(row) < 120
+    row = crest("check", "the cake " * 50).out.splitlines()[1]
+    assert row.endswith("  " + "the cake " * 6 + "the c…")
 
 
 def test_control_characters_of_a_text_never_reach_the_terminal(crest: Crest) -> None:
@@ -126,8 +127,8 @@ def test_a_terminal_gets_a_table_by_rich(crest: Crest, monkeypatch: pytest.Monke
     assert "[bold]brackets are text[/]" in out
 
 
-def test_a_terminal_without_the_script_gets_escapes() -> None:
-    child = process("check", "Как испечь хлеб?", PYTHONIOENCODING="ascii")
+def test_a_terminal_without_the_script_gets_escapes(tiny_bundle: Path) -> None:
+    child = process("check", "Как испечь хлеб?", "--model", str(tiny_bundle), PYTHONIOENCODING="ascii")
     out, err = child.communicate()
     assert (child.returncode, err) == (0, b"")
     assert rb"\u041a\u0430\u043a" in out
@@ -167,10 +168,11 @@ def test_a_text_may_begin_with_a_dash(crest: Crest) -> None:
     assert sources(crest("check", "--json", "--", "-5 degrees today")) == ["argument 1"]
 
 
-def test_with_a_prompt_the_texts_are_replies(crest: Crest) -> None:
-    result = crest("check", "--json", SAFE, "--prompt", UNSAFE)
-    [verdict] = Guard.from_pretrained().check_pairs([(UNSAFE, SAFE)])
-    assert json.loads(result.out)["score"] == pytest.approx(verdict.score)
+def test_with_a_prompt_the_texts_are_replies(crest: Crest, guard: Guard) -> None:
+    result = crest("check", "--json", SAFE, UNSAFE, "--prompt", "habari")
+    assert [json.loads(line)["score"] for line in result.out.splitlines()] == [
+        verdict.score for verdict in guard.check_pairs([("habari", SAFE), ("habari", UNSAFE)])
+    ]
 
 
 def test_the_threshold_decides(crest: Crest) -> None:
@@ -222,8 +224,8 @@ def test_a_wrong_option_is_a_usage_error(crest: Crest, arguments: list[str]) -> 
     assert arguments[0] in result.err
 
 
-def test_a_closed_pipe_ends_it_without_a_word() -> None:
-    child = process("check", "--json", "--lines", "-")
+def test_a_closed_pipe_ends_it_without_a_word(tiny_bundle: Path) -> None:
+    child = process("check", "--json", "--lines", "-", "--model", str(tiny_bundle))
     assert child.stdout is not None
     child.stdout.close()
     child.stdout = None
