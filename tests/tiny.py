@@ -1,7 +1,7 @@
 """A tiny bundle whose model scores by a visible rule, so that an expected number can be worked out by eye.
 
-Each token adds to the logits, which start at `BIAS`: "bomb" adds 8 to unsafe and to the category weapons, "habari" makes the
-text Swahili. So no bomb is sigmoid(-4) = .018, one is sigmoid(4) = .982.
+Each token adds to the logits, which start at `BIAS`: "bomb" adds 8 to unsafe and to the category weapons, "habari"
+makes the text Swahili. So no bomb is sigmoid(-4) = .018, one is sigmoid(4) = .982.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ def write_model(path: Path) -> None:
 
 def write_tokenizer(path: Path) -> None:
     """Write a SentencePiece model with XLM-R's normaliser and a vocabulary of a hundred pieces."""
-    model = sentencepiece_model_pb2.ModelProto()
+    model = sentencepiece_model_pb2.ModelProto()  # type: ignore[attr-defined]  # made at import
     for place, piece in enumerate(PIECES):
         score = -len(PIECES) if len(piece) == 1 else -1.0
         model.pieces.add(piece=piece, score=score, type=2 if place == 3 else 3 if place < 3 else 1)

@@ -149,8 +149,8 @@ def _fetch(hub_id: str, *, revision: str | None) -> Path:
         at = f" at revision {revision!r}" if revision else ""
         raise ModelNotFoundError(
             f"{hub_id!r} is no folder here, and the Hugging Face hub does not give it{at}: {_first_line(error)}. "
-            f"Check the name and the network. To install it offline, run `hf download {hub_id} --local-dir FOLDER` on a "
-            "machine with network, copy the folder here and pass its path"
+            f"Check the name and the network. To install it offline, run `hf download {hub_id} --local-dir FOLDER` on "
+            "a machine with network, copy the folder here and pass its path"
         ) from error
 
 

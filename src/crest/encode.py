@@ -11,6 +11,7 @@ import unicodedata
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 from typing import NamedTuple, TypeAlias
 
@@ -23,7 +24,7 @@ Ids: TypeAlias = NDArray[np.int32]
 
 BOS_ID, PAD_ID, EOS_ID, UNK_ID = 0, 1, 2, 3
 CHUNK_CHARACTERS = 8192
-MAX_MARKS = 30  # as in Unicode's stream-safe format: longer runs would make normalisation quadratic
+MAX_CLUSTER = 30  # as in Unicode's stream-safe format
 
 # Characters that show nothing: controls, soft hyphen, zero-width and bidi marks, fillers, variation selectors, tags.
 _DROPPED = (
@@ -133,9 +134,8 @@ def _compose(text: str, codes: NDArray[np.uint32]) -> tuple[str, NDArray[np.int6
     characters = [chr(code) for code in distinct.tolist()]
     joins = np.array([_joins(character) for character in characters], dtype=np.bool_)[which]
     changes = np.array([unicodedata.normalize("NFKC", c) != c for c in characters], dtype=np.bool_)[which]
-    places = np.arange(len(text))
-    base = np.maximum.accumulate(np.where(joins, 0, places))
-    begins = np.flatnonzero(~joins | ((places - base) % (MAX_MARKS + 1) == 0))
+    joins[0] = False
+    begins = np.flatnonzero(~joins)
     old_lengths = np.diff(np.append(begins, len(text)))
     lengths = old_lengths.copy()
     parts: list[str] = []
@@ -147,7 +147,7 @@ def _compose(text: str, codes: NDArray[np.uint32]) -> tuple[str, NDArray[np.int6
         old = text[begin:end]
         new = known.get(old)
         if new is None:
-            new = known[old] = unicodedata.normalize("NFKC", old)
+            new = known[old] = _nfkc(old)
         parts += (text[copied:begin], new)
         lengths[cluster] = len(new)
         copied = end
@@ -162,6 +162,17 @@ def _joins(character: str) -> bool:
     """Tell whether NFKC may change a character together with the one before it."""
     first = unicodedata.normalize("NFKD", character)[0]
     return unicodedata.category(first)[0] == "M" or _COMPOSING_LETTERS.match(first) is not None
+
+
+def _nfkc(cluster: str) -> str:
+    """Return the NFKC of a character and its marks, in time that does not grow with the square of their number."""
+    if len(cluster) <= MAX_CLUSTER:
+        return unicodedata.normalize("NFKC", cluster)
+    marks = "".join([unicodedata.normalize("NFKD", character) for character in cluster])
+    classes = [unicodedata.combining(mark) for mark in marks]
+    groups = accumulate(each == 0 for each in classes)
+    ordered = sorted(zip(groups, classes, range(len(marks)), strict=True))
+    return unicodedata.normalize("NFKC", "".join([marks[place] for _, _, place in ordered]))
 
 
 class Tokens(NamedTuple):
