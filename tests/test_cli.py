@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -252,6 +253,8 @@ def test_an_interrupt_ends_it_without_a_traceback(
     assert "Traceback" not in capsys.readouterr().err
 
 
-def test_the_module_runs_as_the_command() -> None:
-    child = process("--version")
-    assert child.communicate() == (f"crest {__version__}{os.linesep}".encode(), b"")
+def test_the_module_runs_as_the_command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(sys, "argv", ["crest", "--version"])
+    with pytest.raises(SystemExit, match="0"):
+        runpy.run_module("crest", run_name="__main__")
+    assert capsys.readouterr().out == f"crest {__version__}\n"
