@@ -132,7 +132,7 @@ def find_bundle(model: str | Path | None = None, *, revision: str | None = None)
             )
         return EMBEDDED
     folder = Path(model)
-    if not folder.is_dir():
+    if model == "" or not folder.is_dir():  # Path("") would be the current folder
         raise ModelNotFoundError(
             f"there is no folder {str(model)!r}; pass a model folder or a hub id such as 'owner/name'"
         )
