@@ -62,7 +62,7 @@ class OnnxBackend:
         import onnxruntime  # noqa: PLC0415  # `import crest` stays fast
 
         options = onnxruntime.SessionOptions()
-        options.log_severity_level = 3  # errors only; they are raised, too
+        options.log_severity_level = 4  # what goes wrong is raised, not printed
         options.inter_op_num_threads = 1
         options.intra_op_num_threads = threads or 0
         try:
