@@ -12,7 +12,18 @@ import huggingface_hub
 import pytest
 
 from crest import bundle
-from crest.bundle import CALIBRATION, CARD, MANIFEST, MODEL, REQUIRED, TOKENIZER, find_bundle, open_bundle
+from crest.bundle import (
+    CALIBRATION,
+    CARD,
+    MANIFEST,
+    MODEL,
+    OPTIONAL,
+    REQUIRED,
+    TOKENIZER,
+    WEIGHTS,
+    find_bundle,
+    open_bundle,
+)
 from crest.errors import BundleError, InputError, ModelNotFoundError
 
 Content = dict[str, Any]
@@ -139,6 +150,12 @@ def test_a_field_that_is_not_known_is_left_alone(own_bundle: Path) -> None:
     assert open_bundle(own_bundle).manifest.name == "tiny"
 
 
+def test_weights_that_nobody_hashed_are_refused(own_bundle: Path) -> None:
+    (own_bundle / WEIGHTS).write_bytes(b"weights")
+    with pytest.raises(BundleError, match=r"model\.bin, which its manifest does not list"):
+        open_bundle(own_bundle)
+
+
 # --- write
 
 
@@ -220,7 +237,7 @@ def test_a_revision_needs_a_hub_model(tiny_bundle: Path) -> None:
 def test_a_hub_model_is_fetched_at_its_revision(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def download(name: str, *, revision: str | None, allow_patterns: list[str]) -> str:
         assert (name, revision) == ("owner/name", "abc")
-        assert set(allow_patterns) == {MANIFEST, *REQUIRED, CARD}
+        assert set(allow_patterns) == {MANIFEST, *REQUIRED, *OPTIONAL}
         return str(tiny_bundle)
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", download)

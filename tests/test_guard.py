@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 from numpy.typing import NDArray
 
 import tiny
 from crest import Guard
 from crest.backend import Backend, Logits
-from crest.bundle import CALIBRATION, MODEL, TOKENIZER, open_bundle
+from crest.bundle import CALIBRATION, MODEL, TOKENIZER, WEIGHTS, open_bundle, write_manifest
 from crest.calibration import Calibration, load
 from crest.encode import Tokenizer
 from crest.errors import BackendError, BundleError, InputError, ModelNotFoundError
@@ -315,6 +316,18 @@ def test_a_damaged_bundle_is_reported_as_such_whatever_it_breaks(name: str, own_
 def test_a_model_that_is_not_there_is_not_found(tmp_path: Path) -> None:
     with pytest.raises(ModelNotFoundError):
         Guard.from_pretrained(tmp_path / "none")
+
+
+def test_weights_beside_the_model_are_read_and_verified(own_bundle: Path) -> None:
+    manifest = open_bundle(own_bundle).manifest
+    model = onnx.load(str(own_bundle / MODEL))
+    onnx.save(model, str(own_bundle / MODEL), save_as_external_data=True, location=WEIGHTS, size_threshold=1024)
+    written = write_manifest(own_bundle, manifest)
+    assert WEIGHTS in written.files
+    assert one(Guard.from_pretrained(own_bundle), "bomb").flagged
+    (own_bundle / WEIGHTS).write_bytes(b"\0" * written.files[WEIGHTS].bytes)
+    with pytest.raises(BundleError, match=f"{WEIGHTS} was changed or damaged"):
+        Guard.from_pretrained(own_bundle)
 
 
 @pytest.mark.parametrize("threads", [0, -1])

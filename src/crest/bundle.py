@@ -17,10 +17,12 @@ from crest.errors import BundleError, InputError, ModelNotFoundError
 FORMAT = 1
 MANIFEST = "manifest.json"
 MODEL = "model.onnx"
+WEIGHTS = "model.bin"  # external data of the ONNX file: mapped into memory instead of read and copied
 TOKENIZER = "tokenizer.model"
 CALIBRATION = "calibration.json"
 CARD = "CARD.md"
 REQUIRED = (MODEL, TOKENIZER, CALIBRATION)
+OPTIONAL = (WEIGHTS, CARD)
 EMBEDDED = Path(__file__).parent / "models" / "default"
 
 _HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*", re.ASCII)
@@ -142,7 +144,7 @@ def find_bundle(model: str | Path | None = None, *, revision: str | None = None)
 def _fetch(hub_id: str, *, revision: str | None) -> Path:
     import huggingface_hub  # noqa: PLC0415  # takes long, and only hub models need it
 
-    wanted = [MANIFEST, *REQUIRED, CARD]
+    wanted = [MANIFEST, *REQUIRED, *OPTIONAL]
     try:
         return Path(huggingface_hub.snapshot_download(hub_id, revision=revision, allow_patterns=wanted))
     except (OSError, ValueError) as error:
@@ -198,6 +200,8 @@ def read_bundle(folder: str | Path) -> Bundle:
             raise BundleError(f"{folder} lacks {name}; {_AGAIN}") from None
         if size != record.bytes:
             raise BundleError(f"{folder / name} has {size} bytes, the manifest says {record.bytes}; {_AGAIN}")
+    if WEIGHTS not in manifest.files and (folder / WEIGHTS).exists():
+        raise BundleError(f"{folder} holds {WEIGHTS}, which its manifest does not list; {_AGAIN}")
     return Bundle(folder, manifest)
 
 
@@ -233,7 +237,7 @@ def write_manifest(folder: str | Path, manifest: Manifest) -> Manifest:
     """Hash the files of a folder and write its manifest, in one step that cannot be seen half done.
 
     Args:
-        folder: Holds the model, its tokenizer, its calibration and, if there is one, its card.
+        folder: Holds the model, its tokenizer, its calibration and, if there are any, its weights and its card.
         manifest: What to write; its `files` are replaced by what is found.
 
     Returns:
@@ -244,7 +248,7 @@ def write_manifest(folder: str | Path, manifest: Manifest) -> Manifest:
     """
     folder = Path(folder)
     files = {}
-    for name in (*REQUIRED, CARD):
+    for name in (*REQUIRED, *OPTIONAL):
         path = folder / name
         if path.is_file():
             files[name] = FileRecord(sha256=_sha256(path), bytes=path.stat().st_size)
