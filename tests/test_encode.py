@@ -212,7 +212,7 @@ def test_a_text_that_just_fits_is_one_window(tokenizer: Tokenizer) -> None:
     assert [len(window.ids) for window in encode("cake " * 15, tokenizer).windows] == [16, 16]
 
 
-@pytest.mark.parametrize("text", ["", " \n\t ", "\u200b\x00", "\u2028", "\ud800"])
+@pytest.mark.parametrize("text", ["", " \n\t ", "\u200b\x00", "\u2028", "\ud800", " " * 10_000])
 def test_a_text_with_nothing_to_read_has_no_window(text: str, tokenizer: Tokenizer) -> None:
     assert encode(text, tokenizer) == Encoded((), 1.0)
 
