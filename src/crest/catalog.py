@@ -53,7 +53,7 @@ def _cached() -> list[tuple[str, str, Path]]:
         (repository.repo_id, revision.commit_hash, revision.snapshot_path)
         for repository in repositories
         for revision in repository.revisions
-        if repository.repo_type == "model" and BUNDLE_FILES <= {file.file_name for file in revision.files}
+        if repository.repo_type == "model" and BUNDLE_FILES.issubset(file.file_name for file in revision.files)
     )
 
 
