@@ -33,7 +33,7 @@ test-all: check  ## The checks and every test
 	$(BIN)/pytest $(COVERAGE)
 
 coverage-pipeline: setup  ## Coverage of the lab, from the last test run
-	$(BIN)/coverage report --include='*/crest/pipeline/*' --omit= --fail-under=0
+	$(BIN)/coverage report --include='*/crest/pipeline/*' --omit=none --fail-under=0
 
 bench: setup  ## Latency, throughput, memory, start-up, beside two rivals
 	$(BIN)/pip install --quiet '.[bench]'
