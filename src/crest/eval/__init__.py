@@ -1,0 +1,1 @@
+"""Measure a guard: predictions first, metrics after, every number with its interval."""
