@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +23,12 @@ class LanguageThreshold:
     Attributes:
         threshold: A text of this language is flagged from this score on.
         n_benign: How many benign texts it was measured on.
+        basis: `own` if they were of this language; else what it was borrowed from, such as `median of Turkic`.
     """
 
     threshold: float
     n_benign: int
+    basis: str = "own"
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,9 +75,7 @@ class Calibration:
 
     def save(self, path: Path) -> None:
         """Write the calibration as JSON."""
-        languages = {
-            code: {"threshold": each.threshold, "n_benign": each.n_benign} for code, each in self.languages.items()
-        }
+        languages = {code: asdict(each) for code, each in self.languages.items()}
         fields = {
             "format": FORMAT,
             "temperature": self.temperature,
@@ -104,7 +104,11 @@ def load(path: Path) -> Calibration:
             target_fpr=float(fields["target_fpr"]),
             category_threshold=float(fields["category_threshold"]),
             languages={
-                code: LanguageThreshold(threshold=float(each["threshold"]), n_benign=int(each["n_benign"]))
+                code: LanguageThreshold(
+                    threshold=float(each["threshold"]),
+                    n_benign=int(each["n_benign"]),
+                    basis=str(each.get("basis", "own")),
+                )
                 for code, each in fields["languages"].items()
             },
         )
