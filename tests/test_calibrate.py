@@ -71,6 +71,13 @@ def test_a_threshold_flags_at_most_the_share_of_the_texts_it_was_chosen_on() -> 
     assert found is not None and (scores >= found).sum() == 9
 
 
+@given(st.one_of(st.floats(0, 1), st.integers(0, 1_000_000).map(lambda each: each / 1_000_000)))
+def test_a_threshold_lies_above_the_score_that_it_must_not_flag(score: float) -> None:
+    found = quantile(np.full(100, score), fpr=0.01)
+    assert found is not None and (found > score or found == score == 1)
+    assert found <= score + 2e-6
+
+
 def test_texts_that_share_the_highest_score_are_not_flagged() -> None:
     assert quantile(np.array([0.1] * 50 + [0.7] * 50), fpr=0.01) == pytest.approx(0.700001)
 

@@ -167,7 +167,7 @@ def quantile(benign_scores: NDArray[np.float64], *, fpr: float) -> float | None:
     place = math.ceil((n + 1) * (1 - fpr) - 1e-9)
     if n == 0 or place > n:
         return None
-    return min(1.0, _round(math.floor(np.sort(benign_scores)[place - 1] / STEP) + 1))
+    return min(1.0, _above(float(np.sort(benign_scores)[place - 1])))
 
 
 def report(calibration: Calibration, dev: Scored, benign: Scored, *, aim: Aim) -> dict[str, Any]:
@@ -227,7 +227,8 @@ def _kin(code: str) -> str:
 def _cap(unsafe_scores: NDArray[np.float64], *, least_recall: float) -> float:
     """Return the highest threshold that still flags a share of unsafe rows."""
     place = math.floor((1 - least_recall) * len(unsafe_scores) + 1e-9)
-    return _round(math.floor(np.sort(unsafe_scores)[min(place, len(unsafe_scores) - 1)] / STEP))
+    score = float(np.sort(unsafe_scores)[min(place, len(unsafe_scores) - 1)])
+    return round(_above(score) - STEP, 6)
 
 
 def _flags(calibration: Calibration, rows: Scored) -> NDArray[np.bool_]:
@@ -243,8 +244,10 @@ def _logits(rows: Scored) -> NDArray[np.float64]:
     return logits
 
 
-def _round(steps: int) -> float:
-    return round(steps * STEP, 6)
+def _above(score: float) -> float:
+    """Return the lowest multiple of `STEP` above a score."""
+    steps = math.floor(score / STEP)
+    return next(value for more in (0, 1, 2) if (value := round((steps + more) * STEP, 6)) > score)
 
 
 @app.command()
