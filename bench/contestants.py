@@ -22,7 +22,6 @@ EXTRAS = {
     "transformers": "bench",
     "profanity_check": "bench",
     "openvino": "",
-    "nncf": "",
 }
 
 
@@ -116,9 +115,11 @@ CONTESTANTS = {
     "xlmr-base-fp32": Contestant(_transformers, needs=("torch", "transformers")),
     "xlmr-base-int8": Contestant(_onnxruntime, needs=("onnx", "torch", "transformers")),
     "alt-profanity-check": Contestant(_profanity, needs=("profanity_check",)),
-    "onnxruntime": Contestant(_onnxruntime),
+    "onnxruntime-f32": Contestant(_onnxruntime),
+    "onnxruntime-int8": Contestant(_onnxruntime),
     "openvino-f32": Contestant(_openvino_f32, needs=("openvino",)),
     "openvino-bf16": Contestant(_openvino_bf16, needs=("openvino",)),
+    "openvino-int8": Contestant(_openvino_bf16, needs=("openvino",)),  # what is not in 8 bits runs in bfloat16
 }
 
 

@@ -18,7 +18,6 @@ PACKAGES = (
     "transformers",
     "alt-profanity-check",
     "openvino",
-    "nncf",
 )
 
 

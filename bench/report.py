@@ -172,7 +172,7 @@ def goals(found: Iterable[dict[str, Any]], memories: Iterable[Memory], startups:
 def markdown(report: dict[str, Any]) -> str:
     """Render a report, as it stands in its JSON file."""
     machine, crest = report["machine"], report["crest"]
-    parts = [f"crest {crest['version']}, model {crest['model']} {crest['revision']}"]
+    parts = [f"Model {crest['model']} {crest['revision']}"]
     parts.append(f"{machine['cpu']}, {machine['cores']} cores, load {machine['load']}, {' '.join(machine['flags'])}")
     if report["latency"]:
         parts.append("Milliseconds a call, one text: p50 / p95 (n)")
@@ -192,13 +192,15 @@ def markdown(report: dict[str, Any]) -> str:
                 cell=lambda row: f"{row['texts_per_s']:.1f}",
             )
         )
-    for title, rows in (
-        ("Memory", report["memory"]),
-        ("Start-up", report["startup"]),
-        (f"Times better than {BASELINE}", report["ratios"]),
-        ("Goals", report["goals"]),
-    ):
-        if rows:
+    titles = {
+        "memory": "Memory",
+        "startup": "Start-up",
+        "parity": "Distance from float32",
+        "ratios": f"Times better than {BASELINE}",
+        "goals": "Goals",
+    }
+    for name, title in titles.items():
+        if rows := report.get(name):
             parts += [title, _table(rows)]
     parts += [f"{name} was not measured: it {reason}" for name, reason in report["skipped"].items()]
     return "\n\n".join(parts)

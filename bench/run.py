@@ -14,7 +14,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -29,14 +29,14 @@ from contestants import missing
 from crest import __version__
 from crest.bundle import TOKENIZER, find_bundle, open_bundle
 from crest.encode import Tokenizer
-from texts import Text
-from worker import Timing, Worker, environment
+from rounds import latencies, throughputs, warm
+from worker import Worker, environment
 
-NAMES = ("crest", "xlmr-base-fp32", "xlmr-base-int8", "alt-profanity-check")
+SINGLE = "alt-profanity-check"  # knows one thread only
+NAMES = ("crest", "xlmr-base-fp32", "xlmr-base-int8", SINGLE)
 PARTS = ("startup", "latency", "throughput")
 LENGTHS = (8, 32, 128, 512)
 BATCHES = (1, 32, 256)
-BREATH_S = 0.02  # threads of the one before spin for a moment before they sleep
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +47,8 @@ class Plan:
         lengths: Of texts, in tokens, for latency.
         batches: For throughput.
         threads: For throughput; the last one is also used for latency.
-        latency_rounds: In each, a fast contestant makes 20 calls and a slow one 4.
-        rounds: For throughput; the largest batch takes part in every second one.
+        latency_rounds: See `rounds.latencies`.
+        rounds: For throughput; see `rounds.throughputs`.
         starts: Of a whole process.
     """
 
@@ -88,7 +88,7 @@ def measure(plan: Plan, *, model: str | None, parts: Sequence[str], work: Path) 
     tokenizer = Tokenizer(bundle.folder / TOKENIZER)
     seeds = made.read_seeds(rng=random.Random(0))
     skipped = {name: reason for name in NAMES if (reason := missing(name))}
-    latencies: list[report.Latency] = []
+    times: list[report.Latency] = []
     rates: list[report.Throughput] = []
     memories: list[report.Memory] = []
     startups = _startups(plan, bundle.folder, embedded=model is None) if "startup" in parts else []
@@ -104,26 +104,28 @@ def measure(plan: Plan, *, model: str | None, parts: Sequence[str], work: Path) 
                 stack.enter_context(Worker(name, threads=threads, path=paths.get(name)))
                 for name in NAMES
                 if name not in skipped
-                for threads in plan.threads
-                if name != "alt-profanity-check" or threads == 1 or len(plan.threads) == 1
+                for threads in (plan.threads if "throughput" in parts else plan.threads[-1:])
+                if name != SINGLE or threads == plan.threads[-1]
             ]
-            peaks = [_warm(worker, batch[:32], fixed[512][:1]) for worker in workers]
+            peaks = [warm(worker, fixed) for worker in workers]
             if "latency" in parts:
-                latencies = list(_latencies(plan, workers, fixed))
+                some = [each for each in workers if each.threads == plan.threads[-1]]
+                texts = {each: fixed[each] for each in plan.lengths}
+                times = list(latencies(some, texts, rounds=plan.latency_rounds))
             if "throughput" in parts:
                 mixed = made.mixed(seeds, tokenizer=tokenizer, count=256)
-                rates = list(_throughputs(plan, workers, {"32 tokens": batch, "mixed": mixed}))
+                rates = list(throughputs(workers, fixed=batch, mixed=mixed, batches=plan.batches, rounds=plan.rounds))
             for worker, peak in zip(workers, peaks, strict=True):
                 end = worker.time(batch[:1], batch=1).peak_mb
                 memories.append(report.Memory(worker.name, worker.threads, worker.open_s, peak, end))
-    found = report.ratios(latencies, rates)
+    found = report.ratios(times, rates)
     return {
         "format": 1,
         "date": datetime.datetime.now(datetime.timezone.utc).date().isoformat(),
         "crest": {"version": __version__, "model": bundle.manifest.name, "revision": bundle.manifest.revision},
         "quick": plan is QUICK,
         "machine": facts,
-        "latency": [asdict(each) for each in latencies],
+        "latency": [asdict(each) for each in times],
         "throughput": [asdict(each) for each in rates],
         "memory": [asdict(each) for each in memories],
         "startup": [asdict(each) for each in startups],
@@ -167,54 +169,6 @@ def _export_rival(path: Path) -> None:
     partial = path.with_suffix(".partial.onnx")
     subprocess.run([sys.executable, str(Path(__file__).parent / "xlmr.py"), str(partial)], check=True)
     partial.replace(path)
-
-
-def _warm(worker: Worker, batch: Sequence[Text], long: Sequence[Text]) -> float:
-    """Let a worker meet what it will be measured on, and return its peak memory in MB."""
-    worker.time(batch, batch=32)
-    return worker.time(long, batch=1).peak_mb
-
-
-def _latencies(plan: Plan, workers: Sequence[Worker], fixed: dict[int, list[Text]]) -> Iterator[report.Latency]:
-    """Time calls of one text."""
-    workers = [worker for worker in workers if worker.threads == plan.threads[-1] or "profanity" in worker.name]
-    seconds: dict[tuple[Worker, int], list[float]] = {(w, tokens): [] for w in workers for tokens in plan.lengths}
-    for number in range(plan.latency_rounds):
-        for worker, tokens in seconds:
-            calls = 4 if worker.name.startswith("xlmr") else 20
-            texts = fixed[tokens]
-            turn = [texts[(number * calls + call) % len(texts)] for call in range(calls)]
-            seconds[worker, tokens] += _turn(worker, turn, batch=1).seconds
-    for (worker, tokens), each in seconds.items():
-        yield report.latency(worker.name, each, tokens=tokens, threads=worker.threads)
-
-
-def _throughputs(plan: Plan, workers: Sequence[Worker], texts: dict[str, list[Text]]) -> Iterator[report.Throughput]:
-    """Time many texts: of one length at every batch size, mixed ones at batch 32."""
-    settings = [("32 tokens", batch) for batch in plan.batches] + [("mixed", 32)]
-    rounds: dict[tuple[Worker, str, int], list[Timing]] = {(w, *each): [] for each in settings for w in workers}
-    for number in range(plan.rounds):
-        for (worker, kind, batch), timings in rounds.items():
-            if batch > 32 and number % 2:
-                continue
-            slow = worker.name.startswith("xlmr")
-            count = max(batch, (8 if batch == 1 else 64 if kind == "mixed" else 32) if slow else 128)
-            timings.append(_turn(worker, texts[kind][:count], batch=batch))
-    for (worker, kind, batch), timings in rounds.items():
-        yield report.throughput(
-            worker.name,
-            [timing.texts_per_s for timing in timings],
-            texts=kind,
-            batch=batch,
-            threads=worker.threads,
-            n=sum(timing.texts for timing in timings),
-        )
-
-
-def _turn(worker: Worker, texts: Sequence[Text], *, batch: int) -> Timing:
-    """Give one contestant its turn, once the one before has come to rest."""
-    time.sleep(BREATH_S)
-    return worker.time(texts, batch=batch)
 
 
 if __name__ == "__main__":
