@@ -1,0 +1,92 @@
+"""Choose the 8-bit range of each product's input, and let training feel the rounding.
+
+A fixed range for each input keeps a text's score independent of its neighbours in a batch. Ranges minimise the squared
+error on real texts, so rare outliers are clipped; the last steps of training then teach the model to live with both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from crest.pipeline.encoder import Encoder, Watcher, pass_on
+from crest.pipeline.graph import LEVELS, SITES, Range, step_and_zero
+
+_KEPT = 200_000  # values of one input that a range is chosen on
+_SHRINKS = np.geomspace(1.0, 0.02, 40)
+
+
+def choose_ranges(model: Encoder, batches: Iterable[Tensor], *, rng: np.random.Generator) -> list[dict[str, Range]]:
+    """Return, for each layer and input, the range with the least squared rounding error on batches of token ids."""
+    seen: list[dict[str, list[NDArray[np.float32]]]] = [{site: [] for site in SITES} for _ in model.layers]
+    peaks: list[dict[str, Range]] = [dict.fromkeys(SITES, (0.0, 0.0)) for _ in model.layers]
+
+    def watch(layer: int) -> Watcher:
+        def at(site: str, x: Tensor) -> Tensor:
+            values = x.detach().float().flatten()
+            low, high = peaks[layer][site]
+            peaks[layer][site] = (min(low, float(values.min())), max(high, float(values.max())))
+            seen[layer][site].append(values[rng.integers(0, len(values), 20_000)].numpy())
+            return x
+
+        return at
+
+    training = model.training
+    model.eval()
+    try:
+        for number, layer in enumerate(model.layers):
+            layer.at = watch(number)
+        with torch.no_grad():
+            for ids in batches:
+                model(ids)
+    finally:
+        release(model)
+        model.train(training)
+    return [
+        {site: _best(np.concatenate(values)[:_KEPT], peaks[layer][site]) for site, values in sites.items()}
+        for layer, sites in enumerate(seen)
+    ]
+
+
+def round_inputs(model: Encoder, ranges: Sequence[Mapping[str, Range]]) -> None:
+    """Make each layer round its products' inputs to 8 bits; gradients pass through where nothing is clipped."""
+    for layer, sites in zip(model.layers, ranges, strict=True):
+        layer.at = _rounder(sites)
+
+
+def release(model: Encoder) -> None:
+    """Stop watching and rounding."""
+    for layer in model.layers:
+        layer.at = pass_on
+
+
+def _rounder(sites: Mapping[str, Range]) -> Watcher:
+    steps = {site: step_and_zero(*each) for site, each in sites.items()}
+
+    def at(site: str, x: Tensor) -> Tensor:
+        step, zero = steps[site]
+        return torch.fake_quantize_per_tensor_affine(x, step, zero, 0, LEVELS)
+
+    return at
+
+
+def _best(values: NDArray[np.float32], peak: Range) -> Range:
+    """Return the range with the least squared error; both ends shrink together, but never below what most values need.
+
+    Bounds far smaller than the rest, such as the -0.17 of GELU, stay as they are.
+    """
+    low, high = peak
+    least, best = np.inf, peak
+    for shrink in _SHRINKS:
+        limit = max(-low, high) * shrink
+        candidate = (max(low, -limit), min(high, limit))
+        step, zero = step_and_zero(*candidate)
+        rounded = (np.clip(np.rint(values / step) + zero, 0, LEVELS) - zero) * step
+        error = float(np.square(rounded - values).sum())
+        if error < least:
+            least, best = error, candidate
+    return best
