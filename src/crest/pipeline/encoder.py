@@ -10,7 +10,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeAlias
+from typing import TypeAlias, cast
 
 import numpy as np
 import torch
@@ -104,7 +104,8 @@ class Layer(nn.Module):
         mixed = mixed.transpose(1, 2).reshape(texts * tokens, -1)
         x = self.norm_attention(x + self.out(self.at("out", mixed)))
         inner = functional.gelu(self.inner(self.at("inner", x)))
-        return self.norm(x + self.outer(self.at("outer", inner)))
+        result: Tensor = self.norm(x + self.outer(self.at("outer", inner)))
+        return result
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +138,7 @@ class Encoder(nn.Module):
         if not 1 <= heads.language_layer <= shape.layers:
             raise RecipeError(f"language_layer must be 1 to {shape.layers}, not {heads.language_layer}")
         self.shape, self.heads, self.dropout = shape, heads, dropout
+        self.vocabulary: Tensor
         self.register_buffer("vocabulary", vocabulary, persistent=False)
         self.position = nn.Parameter(torch.zeros(shape.positions, shape.hidden))
         self.norm = nn.LayerNorm(shape.hidden, eps=shape.epsilon)
@@ -156,7 +158,12 @@ class Encoder(nn.Module):
         """Return the language logits alone, (texts, languages); only their head is trained."""
         with torch.no_grad():
             _, spoken = self._read(ids, layers=self.heads.language_layer)
-        return self.language(spoken)
+        logits: Tensor = self.language(spoken)
+        return logits
+
+    def stack(self) -> list[Layer]:
+        """Return the layers, in order."""
+        return [cast("Layer", layer) for layer in self.layers]
 
     def _read(self, ids: Tensor, *, layers: int) -> tuple[Tensor, Tensor]:
         """Return the output of a layer, (texts, tokens, hidden), and what the language head reads, (texts, hidden).
@@ -167,7 +174,7 @@ class Encoder(nn.Module):
         first = self.shape.first_position
         x = functional.embedding(ids, self.vocabulary) + self.position[first : first + tokens]
         x = self.norm(x).view(texts * tokens, -1)
-        for number, layer in enumerate(self.layers[:layers], start=1):
+        for number, layer in enumerate(self.stack()[:layers], start=1):
             x = layer(x, texts, tokens)
             if number == self.heads.language_layer:
                 spoken = x.detach().view(texts, tokens, -1).mean(1)

@@ -20,6 +20,7 @@ from crest.backend import OnnxBackend
 from crest.bundle import Manifest, write_manifest
 from crest.calibration import Calibration
 from crest.encode import Tokenizer
+from crest.pipeline.card import LICENCES, write_card
 from crest.pipeline.encoder import Encoder, Heads, load_encoder
 from crest.pipeline.examples import LANGUAGES, Examples, batches, stack_ids, tokenise
 from crest.pipeline.graph import Weights, build_graph, write_graph
@@ -47,10 +48,12 @@ def export(recipe: Recipe, *, assembled: Path, trained: Path, encoder: Path, out
     write_graph(build_graph(weights, ranges=ranges), out)
     (out / "tokenizer.model").write_bytes((assembled / "tokenizer.model").read_bytes())
     Calibration(threshold=recipe.calibrate.min_threshold).save(out / "calibration.json")
-    (out / "CARD.md").write_text(f"# {recipe.name}\n", encoding="utf-8")
     parity = measure_parity(model, out, assembled=assembled, recipe=recipe)
     (out.parent / "parity.json").write_text(json.dumps(parity, indent=1) + "\n", encoding="utf-8")
-    write_manifest(out, describe(recipe, assembled))
+    manifest = describe(recipe, assembled)
+    card = write_card(recipe, sources=manifest.sources, parity=parity, pieces=len(weights.vocabulary))
+    (out / "CARD.md").write_text(card, encoding="utf-8")
+    write_manifest(out, manifest)
 
 
 def load_trained(recipe: Recipe, *, assembled: Path, trained: Path, encoder: Path) -> Encoder:
@@ -105,7 +108,7 @@ def describe(recipe: Recipe, assembled: Path) -> Manifest:
         overlap_tokens=recipe.export.overlap_tokens,
         recipe={"name": recipe.name, "sha256": recipe.fingerprint("export")},
         git_commit=_commit(),
-        sources=tuple({"name": name, "rows": count} for name, count in sorted(rows.items())),
+        sources=tuple({"name": n, "rows": rows[n], "licence": LICENCES.get(n, "unknown")} for n in sorted(rows)),
     )
 
 

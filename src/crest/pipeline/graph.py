@@ -270,7 +270,7 @@ def pack_vocabulary(vectors: Array) -> tuple[NDArray[np.uint8], NDArray[np.float
     wide = steps.astype(np.float32)[..., None]
     values = np.clip(np.rint(np.divide(blocks, wide, out=np.zeros_like(blocks), where=wide != 0)), -8, 7)
     nibbles = (values.astype(np.int8).reshape(-1, 2) & 15).astype(np.uint8)
-    return nibbles[:, 0] | nibbles[:, 1] << 4, steps
+    return (nibbles[:, 0] | nibbles[:, 1] << 4).astype(np.uint8), steps.astype(np.float16)
 
 
 def _pool(builder: _Builder, x: str, mask: str, count: str, name: str) -> str:

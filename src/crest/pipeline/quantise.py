@@ -22,8 +22,8 @@ _SHRINKS = np.geomspace(1.0, 0.02, 40)
 
 def choose_ranges(model: Encoder, batches: Iterable[Tensor], *, rng: np.random.Generator) -> list[dict[str, Range]]:
     """Return, for each layer and input, the range with the least squared rounding error on batches of token ids."""
-    seen: list[dict[str, list[NDArray[np.float32]]]] = [{site: [] for site in SITES} for _ in model.layers]
-    peaks: list[dict[str, Range]] = [dict.fromkeys(SITES, (0.0, 0.0)) for _ in model.layers]
+    seen: list[dict[str, list[NDArray[np.float32]]]] = [{site: [] for site in SITES} for _ in model.stack()]
+    peaks: list[dict[str, Range]] = [dict.fromkeys(SITES, (0.0, 0.0)) for _ in model.stack()]
 
     def watch(layer: int) -> Watcher:
         def at(site: str, x: Tensor) -> Tensor:
@@ -38,7 +38,7 @@ def choose_ranges(model: Encoder, batches: Iterable[Tensor], *, rng: np.random.G
     training = model.training
     model.eval()
     try:
-        for number, layer in enumerate(model.layers):
+        for number, layer in enumerate(model.stack()):
             layer.at = watch(number)
         with torch.no_grad():
             for ids in batches:
@@ -54,13 +54,13 @@ def choose_ranges(model: Encoder, batches: Iterable[Tensor], *, rng: np.random.G
 
 def round_inputs(model: Encoder, ranges: Sequence[Mapping[str, Range]]) -> None:
     """Make each layer round its products' inputs to 8 bits; gradients pass through where nothing is clipped."""
-    for layer, sites in zip(model.layers, ranges, strict=True):
+    for layer, sites in zip(model.stack(), ranges, strict=True):
         layer.at = _rounder(sites)
 
 
 def release(model: Encoder) -> None:
     """Stop watching and rounding."""
-    for layer in model.layers:
+    for layer in model.stack():
         layer.at = pass_on
 
 

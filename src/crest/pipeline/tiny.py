@@ -39,7 +39,7 @@ def write_tiny_encoder(folder: Path, *, data_dir: Path, seed: int) -> None:
         minloglevel=2,
         num_threads=2,
     )
-    model = sentencepiece_model_pb2.ModelProto()
+    model = sentencepiece_model_pb2.ModelProto()  # type: ignore[attr-defined]  # made at import
     model.ParseFromString(prefix.with_suffix(".model").read_bytes())
     vocabulary = [[piece.piece, piece.score] for piece in model.pieces]
     charsmap = base64.b64encode(model.normalizer_spec.precompiled_charsmap).decode()
@@ -67,7 +67,7 @@ def write_tiny_encoder(folder: Path, *, data_dir: Path, seed: int) -> None:
 
 def _weights(pieces: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
     """Return random weights under the names of transformers' XLMRobertaModel."""
-    shapes = {
+    shapes: dict[str, tuple[int, ...]] = {
         "embeddings.word_embeddings.weight": (pieces, HIDDEN),
         "embeddings.position_embeddings.weight": (POSITIONS, HIDDEN),
         "embeddings.token_type_embeddings.weight": (1, HIDDEN),

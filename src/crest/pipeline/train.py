@@ -109,7 +109,7 @@ class Run:
         for each in spoken:
             logits = self.model.tell_language(_read(self.language, each, self.settings))
             total = total + self.settings.language_weight * _language_loss(logits, self.language, each)
-        (total / self.rows_a_step).backward()
+        torch.autograd.backward(total / self.rows_a_step)
         self.optimiser.step(number)
         value = loss.item() / len(rows)
         if not math.isfinite(value):

@@ -44,7 +44,7 @@ def write_tokenizer(tokenizer_json: Path, out: Path, *, keep: NDArray[np.int64] 
     pieces = content["model"]["vocab"]
     if keep is None:
         keep = np.arange(len(pieces) - (pieces[-1][0] == "<mask>"))
-    model = sentencepiece_model_pb2.ModelProto()
+    model = sentencepiece_model_pb2.ModelProto()  # type: ignore[attr-defined]  # made at import
     for new, old in enumerate(keep.tolist()):
         kind = _UNKNOWN if new == UNK_ID else _CONTROL if new <= EOS_ID else _NORMAL
         model.pieces.add(piece=pieces[old][0], score=pieces[old][1], type=kind)
