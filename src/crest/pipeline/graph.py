@@ -72,7 +72,14 @@ class _Builder:
 
 
 _CONTRIB = frozenset(
-    {"GatherBlockQuantized", "SkipLayerNormalization", "MatMulIntegerToFloat", "BiasGelu", "MultiHeadAttention"}
+    {
+        "BiasGelu",
+        "GatherBlockQuantized",
+        "MatMulIntegerToFloat",
+        "MultiHeadAttention",
+        "SkipLayerNormalization",
+        "SkipSimplifiedLayerNormalization",
+    }
 )
 
 
@@ -212,7 +219,7 @@ class _Quantised(_Plain):
         inputs = [vectors, self.positions(), *self.norm_constants("norm")]
         return b.node("SkipLayerNormalization", inputs, "norm", epsilon=self.w.shape.epsilon)
 
-    def dense(self, x: str, name: str, *, bias: bool = True) -> str:
+    def dense(self, x: str, name: str, *, bias: bool = True, centre: bool = False) -> str:
         b = self.b
         _, layer, site = name.split(".")
         low, high = self.ranges[int(layer)][site]
@@ -220,7 +227,8 @@ class _Quantised(_Plain):
         step = b.constant(name + ".step", np.array(scale, np.float32))
         point = b.constant(name + ".zero", np.array(zero, np.uint8))
         rounded = b.node("QuantizeLinear", [x, step, point], name + ".input")
-        values, steps = quantise_columns(self.w.tensors[name + ".weight"].T)
+        weight = self.w.tensors[name + ".weight"].T
+        values, steps = quantise_columns(weight - weight.mean(axis=1, keepdims=True) if centre else weight)
         inputs = [rounded, b.constant(name + ".weight", values), step, b.constant(name + ".steps", steps), point, ""]
         return b.node("MatMulIntegerToFloat", inputs + [self.bias(name)] * bias, name)
 
@@ -228,8 +236,20 @@ class _Quantised(_Plain):
         return self.b.node("BiasGelu", [self.dense(x, name, bias=False), self.bias(name)], name + ".gelu")
 
     def add_normalise(self, x: str, inner: str, name: str, norm: str) -> str:
-        inputs = [self.dense(inner, name, bias=False), x, *self.norm_constants(norm), self.bias(name)]
-        return self.b.node("SkipLayerNormalization", inputs, norm, epsilon=self.w.shape.epsilon)
+        """Normalise a sum by its root mean square, with the mean taken out before.
+
+        That is layer normalisation, by an operator that is several times faster. The mean of the product is zero, since
+        its matrix is centred; the mean of x is subtracted.
+        """
+        b = self.b
+        mean = b.node("ReduceMean", [x, b.constant("last", np.array([-1]))], norm + ".mean")
+        centred = b.node("Sub", [x, mean], norm + ".centred")
+        scale, shift = self.norm_constants(norm)
+        bias = self.w.tensors[name + ".bias"]
+        inputs = [self.dense(inner, name, bias=False, centre=True), centred, scale]
+        inputs += [b.constant(name + ".bias", bias - bias.mean())]
+        scaled = b.node("SkipSimplifiedLayerNormalization", inputs, norm + ".scaled", epsilon=self.w.shape.epsilon)
+        return b.node("Add", [scaled, shift], norm)
 
     def attention(self, qkv: str, front: str) -> str:
         b = self.b
