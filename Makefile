@@ -36,7 +36,7 @@ coverage-pipeline: setup  ## Coverage of the lab, from the last test run
 	$(BIN)/coverage report --include='*/crest/pipeline/*' --omit=none --fail-under=0
 
 bench: setup  ## Latency, throughput, memory, start-up, beside two rivals
-	$(BIN)/pip install --quiet '.[bench]'
+	$(BIN)/pip install --quiet --editable '.[bench]'
 	$(BIN)/python bench/run.py
 
 smoke: setup  ## The whole pipeline on a tiny random encoder, in minutes

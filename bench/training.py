@@ -2,7 +2,8 @@
 
     python bench/training.py [--out FILE]
 
-Both have the embedded encoder's shape with random weights, a frozen vocabulary and the same batch: 96 texts of 35 tokens.
+Both have the embedded encoder's shape with random weights, a frozen vocabulary and the same batch: 96 texts of
+35 tokens.
 The floor is the step's matrix products at the speed that this machine reaches in bfloat16.
 """
 

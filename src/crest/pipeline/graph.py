@@ -125,6 +125,7 @@ def write_graph(model: onnx.ModelProto, folder: Path) -> None:
         location="model.bin",
         size_threshold=EXTERNAL_BYTES,
     )
+    (folder / "model.bin").chmod(0o644)  # onnx keeps it to its owner
 
 
 class _Plain:
