@@ -60,7 +60,7 @@ class Heads:
     Attributes:
         categories: Number of harm categories.
         languages: Number of languages.
-        language_layer: The language head reads the mean of this layer's output.
+        language_layer: The language head reads the mean of this layer's output; 0 for the embedded tokens.
     """
 
     categories: int
@@ -135,8 +135,8 @@ class Encoder(nn.Module):
 
     def __init__(self, shape: Shape, heads: Heads, *, vocabulary: Tensor, dropout: float = 0.0) -> None:
         super().__init__()
-        if not 1 <= heads.language_layer <= shape.layers:
-            raise RecipeError(f"language_layer must be 1 to {shape.layers}, not {heads.language_layer}")
+        if not 0 <= heads.language_layer <= shape.layers:
+            raise RecipeError(f"language_layer must be 0 to {shape.layers}, not {heads.language_layer}")
         self.shape, self.heads, self.dropout = shape, heads, dropout
         self.vocabulary: Tensor
         self.register_buffer("vocabulary", vocabulary, persistent=False)
@@ -154,12 +154,10 @@ class Encoder(nn.Module):
         pooled = functional.dropout(x.mean(1), self.dropout, self.training)
         return Output(self.unsafe(pooled)[:, 0], self.category(pooled), self.language(spoken))
 
-    def tell_language(self, ids: Tensor) -> Tensor:
-        """Return the language logits alone, (texts, languages); only their head is trained."""
-        with torch.no_grad():
-            _, spoken = self._read(ids, layers=self.heads.language_layer)
-        logits: Tensor = self.language(spoken)
-        return logits
+    def read_language(self, ids: Tensor) -> Tensor:
+        """Return what the language head reads, (texts, hidden)."""
+        _, spoken = self._read(ids, layers=self.heads.language_layer)
+        return spoken
 
     def stack(self) -> list[Layer]:
         """Return the layers, in order."""
@@ -174,10 +172,11 @@ class Encoder(nn.Module):
         first = self.shape.first_position
         x = functional.embedding(ids, self.vocabulary) + self.position[first : first + tokens]
         x = self.norm(x).view(texts * tokens, -1)
-        for number, layer in enumerate(self.stack()[:layers], start=1):
-            x = layer(x, texts, tokens)
-            if number == self.heads.language_layer:
-                spoken = x.detach().view(texts, tokens, -1).mean(1)
+        outputs = [x]
+        for layer in self.stack()[:layers]:
+            outputs.append(layer(outputs[-1], texts, tokens))
+        spoken = outputs[self.heads.language_layer].detach().view(texts, tokens, -1).mean(1)
+        x = outputs[-1]
         return x.view(texts, tokens, -1), spoken
 
 

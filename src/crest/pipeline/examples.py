@@ -17,6 +17,7 @@ from crest.taxonomy import CATEGORIES
 LANGUAGES = tuple(language.code for language in all_languages())
 UNKNOWN = -1
 TEXTS_AT_ONCE = 10_000
+LABELS = ("unsafe", "category", "language")
 # Rows of these sources teach the language head as well; the others are nearly all English.
 _SPOKEN = frozenset({"seeds", "translated", "monolingual"})
 
@@ -57,6 +58,12 @@ def tokenise(rows: Sequence[Row], tokenizer: Tokenizer, *, max_tokens: int) -> E
         np.array([len(CATEGORIES) if row.label == "safe" else categories.get(row.category, UNKNOWN) for row in rows]),
         np.array([languages.get(row.language, UNKNOWN) if row.source in _SPOKEN else UNKNOWN for row in rows]),
     )
+
+
+def join(first: Examples, second: Examples) -> Examples:
+    """Return all examples of two sets."""
+    arrays = (np.concatenate([getattr(each, name) for each in (first, second)]) for name in LABELS)
+    return Examples([*first.ids, *second.ids], *arrays)
 
 
 def batches(lengths: NDArray[np.int64], *, batch_tokens: int, rng: np.random.Generator) -> list[NDArray[np.int64]]:

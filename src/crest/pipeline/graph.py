@@ -96,9 +96,9 @@ def build_graph(weights: Weights, *, ranges: Sequence[Mapping[str, Range]] | Non
     mask = builder.node("Unsqueeze", [mask, builder.constant("axis2", np.array([2]))], "mask3")
     count = builder.node("ReduceSum", [mask, builder.constant("axis1", np.array([1]))], "count", keepdims=0)
     x = graph.embed()
-    for layer in range(weights.shape.layers):
-        x = graph.layer(x, layer)
-        if layer + 1 == weights.heads.language_layer:
+    for layer in range(weights.shape.layers + 1):
+        x = graph.layer(x, layer - 1) if layer else x
+        if layer == weights.heads.language_layer:
             _head(builder, weights, "language", _pool(builder, x, mask, count, "spoken"))
     pooled = _pool(builder, x, mask, count, "pooled")
     _head(builder, weights, "category", pooled)

@@ -116,8 +116,8 @@ class TrainSettings:
         token_dropout: Share of tokens replaced by <unk>.
         label_smoothing: Of the unsafe and category targets.
         category_weight: Weight of the category loss.
-        language_weight: Weight of the language loss, which reaches the language head alone.
-        language_layer: The language head reads the mean of this layer's output.
+        language_layer: The language head reads the mean of this layer's output; 0 for the embedded tokens.
+        language_epochs: Passes over the sentences that it is fitted to in the end.
         average: Decay of the moving average of weights that is kept in the end.
         quantise_from: From this share of the steps on, the layers' inputs are rounded to 8 bits (1 = never).
         threads: Threads of torch.
@@ -137,8 +137,8 @@ class TrainSettings:
     token_dropout: float = 0.05
     label_smoothing: float = 0.02
     category_weight: float = 0.3
-    language_weight: float = 1.0
-    language_layer: int = 4
+    language_layer: int = 0
+    language_epochs: int = 12
     average: float = 0.998
     quantise_from: float = 1.0
     threads: int = 2

@@ -21,7 +21,8 @@ from torch.nn import functional
 from crest.encode import UNK_ID, Tokenizer
 from crest.errors import BackendError
 from crest.pipeline.encoder import Encoder, Heads, load_encoder
-from crest.pipeline.examples import LANGUAGES, UNKNOWN, Examples, batches, stack_ids, tokenise
+from crest.pipeline.examples import LANGUAGES, UNKNOWN, Examples, batches, join, stack_ids, tokenise
+from crest.pipeline.language_head import fit_language_head
 from crest.pipeline.optimiser import Optimiser
 from crest.pipeline.quantise import choose_ranges, round_inputs
 from crest.pipeline.recipe import Recipe, TrainSettings
@@ -29,7 +30,6 @@ from crest.pipeline.sources import read_rows
 from crest.taxonomy import CATEGORIES
 
 RANGE_BATCHES = 60
-Step = tuple[NDArray[np.int64], ...]  # the rows of a safety batch, then those of language batches (none, as a rule one)
 
 
 def train(recipe: Recipe, *, assembled: Path, encoder: Path, out: Path) -> None:
@@ -51,14 +51,12 @@ def train(recipe: Recipe, *, assembled: Path, encoder: Path, out: Path) -> None:
     torch.set_num_threads(settings.threads)
     torch.manual_seed(settings.seed)
     tokenizer = Tokenizer(assembled / "tokenizer.model")
-    safety, language = (
-        tokenise(read_rows(assembled / f"{name}.jsonl"), tokenizer, max_tokens=settings.max_tokens)
-        for name in ("train", "language")
-    )
+    rows = {name: read_rows(assembled / f"{name}.jsonl") for name in ("train", "language")}
+    safety, language = (tokenise(each, tokenizer, max_tokens=settings.max_tokens) for each in rows.values())
     heads = Heads(len(CATEGORIES), len(LANGUAGES), settings.language_layer)
     model = load_encoder(encoder, heads, pieces=np.load(assembled / "pieces.npy"), dropout=settings.dropout)
     model.to(torch.bfloat16 if settings.bf16 else torch.float32).train()
-    run = Run(model, safety, language, settings, out)
+    run = Run(model, safety, settings, out)
     done = run.resume()
     bar = tqdm(total=len(run.steps), initial=done, unit="step", desc=f"train {recipe.name}", mininterval=2.0)
     saved = time.monotonic()
@@ -74,7 +72,7 @@ def train(recipe: Recipe, *, assembled: Path, encoder: Path, out: Path) -> None:
                 run.save(done=number + 1)
                 saved = time.monotonic()
     bar.close()
-    save_file(run.finish(), out / "model.safetensors")
+    save_file(run.finish(language), out / "model.safetensors")
     (out / "checkpoint.pt").unlink(missing_ok=True)
 
 
@@ -84,40 +82,32 @@ class Run:
     Args:
         model: The working copy.
         safety: Labelled examples.
-        language: Examples for the language head.
         settings: How to train.
         out: Folder of the checkpoint and the ranges.
     """
 
-    def __init__(
-        self, model: Encoder, safety: Examples, language: Examples, settings: TrainSettings, out: Path
-    ) -> None:
-        self.model, self.safety, self.language, self.settings, self.out = model, safety, language, settings, out
-        steps = [*plan(safety, language, settings)]
+    def __init__(self, model: Encoder, safety: Examples, settings: TrainSettings, out: Path) -> None:
+        self.model, self.safety, self.settings, self.out = model, safety, settings, out
+        steps = [*plan(safety, settings)]
         self.steps = steps[: math.ceil(len(steps) * settings.epochs / math.ceil(settings.epochs))]
         self.optimiser = Optimiser(model, settings, steps=len(self.steps))
         self.rows_a_step = len(safety.ids) * settings.epochs / len(self.steps)
         self.rounded_from = math.ceil(settings.quantise_from * len(self.steps))
 
     def step(self, number: int) -> tuple[float, int]:
-        """Take one step; return the mean loss of its labelled texts, and how many tokens were read."""
+        """Take one step; return the mean loss of its texts, and how many tokens were read."""
         if number == self.rounded_from:
             round_inputs(self.model, self._write_ranges())
-        rows, *spoken = self.steps[number]
+        rows = self.steps[number]
         loss = loss_of(self.model, self.safety, rows, self.settings)
-        total = loss
-        for each in spoken:
-            logits = self.model.tell_language(_read(self.language, each, self.settings))
-            total = total + self.settings.language_weight * _language_loss(logits, self.language, each)
-        torch.autograd.backward(total / self.rows_a_step)
+        torch.autograd.backward(loss / self.rows_a_step)
         self.optimiser.step(number)
         value = loss.item() / len(rows)
         if not math.isfinite(value):
             raise BackendError(
                 f"the loss is {value} at step {number}; lower learning_rate, delete {self.out}, run again"
             )
-        read = [self.safety.ids[rows[0]].size * rows.size, *(self.language.ids[r[0]].size * r.size for r in spoken)]
-        return value, sum(read)
+        return value, self.safety.ids[rows[0]].size * rows.size
 
     def save(self, *, done: int) -> None:
         """Write a checkpoint, then put it in place at once, so that a kill leaves the old one or the new one."""
@@ -138,57 +128,52 @@ class Run:
             round_inputs(self.model, json.loads((self.out / "ranges.json").read_text(encoding="utf-8")))
         return done
 
-    def finish(self) -> dict[str, Tensor]:
-        """Return the averaged weights under their names; choose the ranges if training did not."""
+    def finish(self, language: Examples) -> dict[str, Tensor]:
+        """Return the averaged weights under their names, with the language head fitted.
+
+        Args:
+            language: Sentences whose language is known; the labelled examples are used as well.
+        """
+        self.optimiser.use_average()
+        self.model.eval()
         if self.rounded_from >= len(self.steps):
-            self.optimiser.use_average()
             self._write_ranges()
-        return dict(zip(self.optimiser.names, self.optimiser.average, strict=True))
+        weights = dict(zip(self.optimiser.names, self.optimiser.average, strict=True))
+        rng = np.random.default_rng(self.settings.seed)
+        weight, bias = fit_language_head(
+            self.model, join(language, self.safety), epochs=self.settings.language_epochs, rng=rng
+        )
+        return weights | {"language.weight": weight, "language.bias": bias}
 
     def _write_ranges(self) -> list[dict[str, tuple[float, float]]]:
-        samples = (torch.from_numpy(stack_ids(self.safety, rows)) for rows, *_ in self.steps[-RANGE_BATCHES:])
+        samples = (torch.from_numpy(stack_ids(self.safety, rows)) for rows in self.steps[-RANGE_BATCHES:])
         ranges = choose_ranges(self.model, samples, rng=np.random.default_rng(self.settings.seed))
         (self.out / "ranges.json").write_text(json.dumps(ranges) + "\n", encoding="utf-8")
         return ranges
 
 
-def plan(safety: Examples, language: Examples, settings: TrainSettings) -> Iterator[Step]:
-    """Yield, for each step of each epoch, the rows of a safety batch and those of a language batch (maybe none)."""
-    lengths = [np.array([len(ids) for ids in each.ids], dtype=np.int64) for each in (safety, language)]
+def plan(safety: Examples, settings: TrainSettings) -> Iterator[NDArray[np.int64]]:
+    """Yield the rows of each step, epoch after epoch."""
+    lengths = np.array([len(ids) for ids in safety.ids], dtype=np.int64)
     for epoch in range(math.ceil(settings.epochs)):
-        rng = np.random.default_rng([settings.seed, epoch])
-        first, second = (batches(each, batch_tokens=settings.batch_tokens, rng=rng) for each in lengths)
-        spread = np.linspace(0, len(first), len(second), endpoint=False).astype(np.int64)
-        extra: dict[int, list[NDArray[np.int64]]] = {}
-        for place, batch in zip(spread.tolist(), second, strict=True):
-            extra.setdefault(place, []).append(batch)
-        for place, batch in enumerate(first):
-            yield (batch, *extra.get(place, []))
+        yield from batches(
+            lengths, batch_tokens=settings.batch_tokens, rng=np.random.default_rng([settings.seed, epoch])
+        )
 
 
 def loss_of(model: Encoder, examples: Examples, rows: NDArray[np.int64], settings: TrainSettings) -> Tensor:
-    """Return the summed loss of labelled texts: unsafe and category (binary), language (softmax), where known."""
-    output = model(_read(examples, rows, settings))
+    """Return the summed loss of a batch: unsafe, and the category where it is known, both binary."""
+    ids = torch.from_numpy(stack_ids(examples, rows))
+    if settings.token_dropout:
+        ids = ids.masked_fill((torch.rand(ids.shape) < settings.token_dropout) & (ids > UNK_ID), UNK_ID)
+    output = model(ids)
     smooth = settings.label_smoothing
     unsafe = torch.from_numpy(examples.unsafe[rows]).float() * (1 - smooth) + smooth / 2
     category = torch.from_numpy(examples.category[rows])
     known = category != UNKNOWN
     target = functional.one_hot(category[known], len(CATEGORIES) + 1)[:, :-1]
-    loss = _binary(output.unsafe, unsafe) + settings.category_weight * _binary(output.category[known], target.float())
-    return loss + settings.language_weight * _language_loss(output.language, examples, rows)
-
-
-def _read(examples: Examples, rows: NDArray[np.int64], settings: TrainSettings) -> Tensor:
-    """Return the token ids of rows of one length, with some of them hidden."""
-    ids = torch.from_numpy(stack_ids(examples, rows))
-    if settings.token_dropout:
-        ids = ids.masked_fill((torch.rand(ids.shape) < settings.token_dropout) & (ids > UNK_ID), UNK_ID)
-    return ids
-
-
-def _language_loss(logits: Tensor, examples: Examples, rows: NDArray[np.int64]) -> Tensor:
-    language = torch.from_numpy(examples.language[rows])
-    return functional.cross_entropy(logits.float(), language, ignore_index=UNKNOWN, reduction="sum")
+    category_loss = _binary(output.category[known], target.float())
+    return _binary(output.unsafe, unsafe) + settings.category_weight * category_loss
 
 
 def _binary(logits: Tensor, target: Tensor) -> Tensor:
