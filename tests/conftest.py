@@ -1,14 +1,19 @@
-"""Fixtures that several test files share; the tiny bundle's rule stands in `tiny.py`."""
+"""Fixtures that several test files share; the tiny bundle's rule stands in `tiny.py`, what is small for the lab in `lab.py`."""
 
 from __future__ import annotations
 
 import shutil
+import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 import tiny
 from crest import Guard
+
+ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture(scope="session")
@@ -27,3 +32,41 @@ def own_bundle(tiny_bundle: Path, tmp_path: Path) -> Path:
 def guard(tiny_bundle: Path) -> Guard:
     """A guard around the tiny bundle, with one thread."""
     return Guard.from_pretrained(tiny_bundle, threads=1)
+
+
+@pytest.fixture(scope="session")
+def tiny_encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The Hugging Face folder of the random encoder that the smoke recipe trains."""
+    from crest.pipeline.tiny import write_tiny_encoder
+
+    folder = tmp_path_factory.mktemp("encoder")
+    write_tiny_encoder(folder, data_dir=ROOT / "data", seed=1)
+    return folder
+
+
+@dataclass(frozen=True, slots=True)
+class Smoke:
+    """What the smoke recipe left behind.
+
+    Attributes:
+        folder: The last step's folder, as the command printed it.
+        said: The lines of its standard error.
+        seconds: How long it took.
+    """
+
+    folder: Path
+    said: tuple[str, ...]
+    seconds: float
+
+
+@pytest.fixture(scope="session")
+def smoke(tmp_path_factory: pytest.TempPathFactory) -> Smoke:
+    """The smoke recipe, run once through the command; do not change its files."""
+    from crest.pipeline.__main__ import app
+
+    runs = tmp_path_factory.mktemp("smoke")
+    begin = time.monotonic()
+    arguments = [str(ROOT / "recipes/smoke.toml"), "--data-dir", str(ROOT / "data"), "--runs", str(runs)]
+    result = CliRunner().invoke(app, arguments, catch_exceptions=False)
+    assert result.exit_code == 0, result.stderr
+    return Smoke(Path(result.stdout.strip()), tuple(result.stderr.splitlines()), time.monotonic() - begin)
