@@ -52,11 +52,14 @@ def tokenise(rows: Sequence[Row], tokenizer: Tokenizer, *, max_tokens: int) -> E
     empty = np.array([BOS_ID, EOS_ID], dtype=np.int32)
     categories = {name: place for place, name in enumerate(CATEGORIES)}
     languages = {code: place for place, code in enumerate(LANGUAGES)}
+    labels = (
+        [{"safe": 0, "unsafe": 1}.get(row.label, UNKNOWN) for row in rows],
+        [len(CATEGORIES) if row.label == "safe" else categories.get(row.category, UNKNOWN) for row in rows],
+        [languages.get(row.language, UNKNOWN) if row.source in _SPOKEN else UNKNOWN for row in rows],
+    )
     return Examples(
         [each.windows[0].ids if each.windows else empty for each in encoded],
-        np.array([{"safe": 0, "unsafe": 1}.get(row.label, UNKNOWN) for row in rows]),
-        np.array([len(CATEGORIES) if row.label == "safe" else categories.get(row.category, UNKNOWN) for row in rows]),
-        np.array([languages.get(row.language, UNKNOWN) if row.source in _SPOKEN else UNKNOWN for row in rows]),
+        *(np.array(each, dtype=np.int64) for each in labels),  # no rows at all would make floats
     )
 
 
