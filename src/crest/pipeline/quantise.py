@@ -16,7 +16,7 @@ from torch import Tensor
 from crest.pipeline.encoder import Encoder, Watcher, pass_on
 from crest.pipeline.graph import LEVELS, SITES, Range, step_and_zero
 
-_KEPT = 200_000  # values of one input that a range is chosen on
+_KEPT = 200_000  # most values of one input that a range is chosen on
 _SHRINKS = np.geomspace(1.0, 0.02, 40)
 
 
@@ -47,7 +47,7 @@ def choose_ranges(model: Encoder, batches: Iterable[Tensor], *, rng: np.random.G
         release(model)
         model.train(training)
     return [
-        {site: _best(np.concatenate(values)[:_KEPT], peaks[layer][site]) for site, values in sites.items()}
+        {site: _best(_spread(np.concatenate(values)), peaks[layer][site]) for site, values in sites.items()}
         for layer, sites in enumerate(seen)
     ]
 
@@ -72,6 +72,11 @@ def _rounder(sites: Mapping[str, Range]) -> Watcher:
         return torch.fake_quantize_per_tensor_affine(x, step, zero, 0, LEVELS)
 
     return at
+
+
+def _spread(values: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Thin values out evenly, so that each batch has its share."""
+    return values[:: -(-len(values) // _KEPT)]
 
 
 def _best(values: NDArray[np.float32], peak: Range) -> Range:
