@@ -189,7 +189,8 @@ class Recipe:
     def fingerprint(self, step: str, *, inputs: str = "") -> str:
         """Return a hash of all settings that a step's outputs depend on, and of its input files."""
         names = [name for each in list(STEPS)[: list(STEPS).index(step) + 1] for name in STEPS[each]]
-        settings = {name: _plain(getattr(self, name)) for name in names} | {"inputs": inputs}
+        # The seed stands among the settings of training, but the rows are drawn with it as well.
+        settings = {name: _plain(getattr(self, name)) for name in names} | {"seed": self.train.seed, "inputs": inputs}
         return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:12]
 
 
