@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from crest.encode import normalise
+from crest.errors import RecipeError
 from crest.pipeline import sources
 from crest.pipeline.recipe import FoldSettings, MixSettings, Recipe
 from crest.pipeline.sources import Row
@@ -34,7 +35,7 @@ def assemble(recipe: Recipe, *, data_dir: Path, encoder: Path, out: Path) -> Non
         out: Where to write.
 
     Raises:
-        RecipeError: If a source named in the recipe's mix is not in the data folder.
+        RecipeError: If the data folder lacks a source named in the recipe's mix, or dictionaries to switch codes with.
     """
     rng = np.random.default_rng(recipe.train.seed)
     asked = set(recipe.texts.languages)
@@ -127,6 +128,8 @@ def switched(
         path.name.removesuffix(".tsv.xz"): path for path in (data_dir / "multilingual/dictionary").glob("*.tsv.xz")
     }
     words = {code: sources.dictionary(paths[code]) for code in sorted(paths) if not languages or code in languages}
+    if not words:
+        raise RecipeError(f"there are no dictionaries in {data_dir / 'multilingual/dictionary'}; set switched = 0")
     codes = sorted(words)
     result = []
     for row in rows:

@@ -190,14 +190,15 @@ def load_encoder(folder: Path, heads: Heads, *, pieces: NDArray[np.int64], dropo
         dropout: See `Encoder`.
 
     Raises:
-        RecipeError: If the folder holds another kind of model.
+        RecipeError: If the folder cannot be read or holds another kind of model.
     """
+    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         weights = load_file(folder / "model.safetensors")
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, SafetensorError) as error:
         raise RecipeError(f"cannot read the encoder in {folder}: {error}") from error
     if config["model_type"] not in {"bert", "xlm-roberta"} or config.get("hidden_act", "gelu") != "gelu":
         raise RecipeError(f"{folder} holds a {config['model_type']} model; an encoder must be bert or xlm-roberta")

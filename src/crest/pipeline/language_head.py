@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
+from crest.errors import RecipeError
 from crest.pipeline.encoder import Encoder
 from crest.pipeline.examples import LANGUAGES, UNKNOWN, Examples, batches, stack_ids
 
@@ -31,8 +32,13 @@ def fit_language_head(
         examples: Sentences whose language is known.
         epochs: Passes over them.
         rng: For the order of the batches and the first weights.
+
+    Raises:
+        RecipeError: If the language of no example is known.
     """
     known = np.flatnonzero(examples.language != UNKNOWN)
+    if not len(known):
+        raise RecipeError("there is no text whose language is known; add seeds to the mix, or running text")
     inputs = _inputs(model, examples, rng)[torch.from_numpy(known)]
     target = torch.from_numpy(examples.language[known])
     mean, spread = inputs.mean(0), inputs.std(0) + 1e-6

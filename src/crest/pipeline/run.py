@@ -53,8 +53,10 @@ def run_recipe(recipe: Recipe, places: Places, *, until: str = "calibrate", say:
     """
     if until not in STEPS:
         raise RecipeError(f"there is no step {until!r}; choose from {', '.join(STEPS)}")
-    if (places.encoder is None) != (recipe.encoder.source == "random"):
+    if places.encoder is None and recipe.encoder.source != "random":
         raise RecipeError(f"the recipe's encoder is {recipe.encoder.name}; give its folder with --encoder")
+    if places.encoder is not None and recipe.encoder.source == "random":
+        raise RecipeError("the recipe makes a random encoder; leave out --encoder")
     inputs = _digest(places)
     folders: dict[str, Path] = {}
     for step in STEPS:

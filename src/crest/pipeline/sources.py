@@ -79,7 +79,13 @@ def dialogues(folder: Path) -> Iterator[Row]:
 
 
 def safety_set(path: Path) -> Iterator[tuple[Row, str]]:
-    """Yield the rows of a fetched safety set, each with the set's own category."""
+    """Yield the rows of a fetched safety set, each with the set's own category.
+
+    Raises:
+        RecipeError: If there is no such set.
+    """
+    if not path.is_file():
+        raise RecipeError(f"cannot read {path}: there is no such file; is --data-dir right?")
     with lzma.open(path, "rt", encoding="utf-8") as lines:
         for line in lines:
             item = json.loads(line)

@@ -34,11 +34,14 @@ def write_tokenizer(tokenizer_json: Path, out: Path, *, keep: NDArray[np.int64] 
         The number of pieces written.
 
     Raises:
-        RecipeError: If the file holds another kind of tokenizer.
+        RecipeError: If the file cannot be read or holds another kind of tokenizer.
     """
     from sentencepiece import sentencepiece_model_pb2
 
-    content = json.loads(tokenizer_json.read_text(encoding="utf-8"))
+    try:
+        content = json.loads(tokenizer_json.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise RecipeError(f"cannot read {tokenizer_json}: {error}") from error
     if content["model"]["type"] != "Unigram" or content["model"]["unk_id"] != UNK_ID:
         raise RecipeError(f"{tokenizer_json} is not the Unigram tokenizer of an XLM-R-like encoder")
     pieces = content["model"]["vocab"]
