@@ -24,11 +24,13 @@ from crest.pipeline.card import LICENCES, write_card
 from crest.pipeline.encoder import Encoder, Heads, load_encoder
 from crest.pipeline.examples import LANGUAGES, Examples, batches, stack_ids, tokenise
 from crest.pipeline.graph import Weights, build_graph, write_graph
+from crest.pipeline.quantise import choose_ranges, widest_channels
 from crest.pipeline.recipe import Recipe
 from crest.pipeline.sources import read_rows
 from crest.taxonomy import CATEGORIES
 
 PARITY_TEXTS = 2000
+RANGE_TEXTS = 1500
 
 
 def export(recipe: Recipe, *, assembled: Path, trained: Path, encoder: Path, out: Path) -> None:
@@ -42,10 +44,12 @@ def export(recipe: Recipe, *, assembled: Path, trained: Path, encoder: Path, out
         out: Where to write.
     """
     model = load_trained(recipe, assembled=assembled, trained=trained, encoder=encoder)
-    ranges = json.loads((trained / "ranges.json").read_text(encoding="utf-8"))
+    samples = range_samples(recipe, assembled)
+    wide = widest_channels(model, samples)
+    ranges = choose_ranges(model, samples, rng=np.random.default_rng(recipe.train.seed), wide=wide)
     tensors = {name: value.detach().numpy() for name, value in model.state_dict().items()}
     weights = Weights(model.shape, model.heads, tensors, model.vocabulary.numpy())
-    write_graph(build_graph(weights, ranges=ranges), out)
+    write_graph(build_graph(weights, ranges=ranges, wide=wide), out)
     (out / "tokenizer.model").write_bytes((assembled / "tokenizer.model").read_bytes())
     Calibration(threshold=recipe.calibrate.min_threshold).save(out / "calibration.json")
     parity = measure_parity(model, out, assembled=assembled, recipe=recipe)
@@ -54,6 +58,15 @@ def export(recipe: Recipe, *, assembled: Path, trained: Path, encoder: Path, out
     card = write_card(recipe, sources=manifest.sources, parity=parity, pieces=len(weights.vocabulary))
     (out / "CARD.md").write_text(card, encoding="utf-8")
     write_manifest(out, manifest)
+
+
+def range_samples(recipe: Recipe, assembled: Path) -> list[torch.Tensor]:
+    """Return token ids of some training rows, in batches of one length, to choose 8-bit ranges on."""
+    rng = np.random.default_rng(recipe.train.seed)
+    rows = read_rows(assembled / "train.jsonl")
+    rows = [rows[place] for place in rng.permutation(len(rows))[:RANGE_TEXTS]]
+    examples = tokenise(rows, Tokenizer(assembled / "tokenizer.model"), max_tokens=recipe.train.max_tokens)
+    return [torch.from_numpy(ids) for _, ids in _batches(examples)]
 
 
 def load_trained(recipe: Recipe, *, assembled: Path, trained: Path, encoder: Path) -> Encoder:

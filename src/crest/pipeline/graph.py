@@ -83,15 +83,21 @@ _CONTRIB = frozenset(
 )
 
 
-def build_graph(weights: Weights, *, ranges: Sequence[Mapping[str, Range]] | None = None) -> onnx.ModelProto:
+def build_graph(
+    weights: Weights,
+    *,
+    ranges: Sequence[Mapping[str, Range]] | None = None,
+    wide: Sequence[Mapping[str, Sequence[int]]] | None = None,
+) -> onnx.ModelProto:
     """Return the graph: `input_ids`, `attention_mask` (n, t) -> `unsafe` (n,), `category`, `language` (n, ...) logits.
 
     Args:
         weights: The trained model.
         ranges: For each layer the range of each product's input (keys: SITES). None gives the plain float32 graph.
+        wide: For each layer the channels of an input whose part of the product stays in float32.
     """
     builder = _Builder()
-    graph = _Quantised(builder, weights, ranges) if ranges is not None else _Plain(builder, weights)
+    graph = _Quantised(builder, weights, ranges, wide) if ranges is not None else _Plain(builder, weights)
     mask = builder.node("Cast", ["attention_mask"], "mask", to=TensorProto.FLOAT)
     mask = builder.node("Unsqueeze", [mask, builder.constant("axis2", np.array([2]))], "mask3")
     count = builder.node("ReduceSum", [mask, builder.constant("axis1", np.array([1]))], "count", keepdims=0)
@@ -204,9 +210,15 @@ class _Plain:
 class _Quantised(_Plain):
     """The graph that the product runs."""
 
-    def __init__(self, builder: _Builder, weights: Weights, ranges: Sequence[Mapping[str, Range]]) -> None:
+    def __init__(
+        self,
+        builder: _Builder,
+        weights: Weights,
+        ranges: Sequence[Mapping[str, Range]],
+        wide: Sequence[Mapping[str, Sequence[int]]] | None,
+    ) -> None:
         super().__init__(builder, weights)
-        self.ranges = ranges
+        self.ranges, self.wide = ranges, wide
         builder.node("Cast", ["attention_mask"], "mask_int", to=TensorProto.INT32)
 
     def embed(self) -> str:
@@ -229,9 +241,18 @@ class _Quantised(_Plain):
         point = b.constant(name + ".zero", np.array(zero, np.uint8))
         rounded = b.node("QuantizeLinear", [x, step, point], name + ".input")
         weight = self.w.tensors[name + ".weight"].T
-        values, steps = quantise_columns(weight - weight.mean(axis=1, keepdims=True) if centre else weight)
+        weight = weight - weight.mean(axis=1, keepdims=True) if centre else weight.copy()
+        kept = list(self.wide[int(layer)].get(site, ())) if self.wide else []
+        exact = weight[kept]
+        weight[kept] = 0
+        values, steps = quantise_columns(weight)
         inputs = [rounded, b.constant(name + ".weight", values), step, b.constant(name + ".steps", steps), point, ""]
-        return b.node("MatMulIntegerToFloat", inputs + [self.bias(name)] * bias, name)
+        product = b.node("MatMulIntegerToFloat", inputs + [self.bias(name)] * bias, name)
+        if not kept:
+            return product
+        channels = b.node("Gather", [x, b.constant(name + ".channels", np.array(kept))], name + ".wide", axis=-1)
+        part = b.node("MatMul", [channels, b.constant(name + ".exact", exact)], name + ".part")
+        return b.node("Add", [product, part], name + ".whole")
 
     def gelu(self, x: str, name: str) -> str:
         return self.b.node("BiasGelu", [self.dense(x, name, bias=False), self.bias(name)], name + ".gelu")

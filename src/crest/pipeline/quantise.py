@@ -6,7 +6,7 @@ error on real texts, so rare outliers are clipped; the last steps of training th
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -20,21 +20,36 @@ _KEPT = 200_000  # most values of one input that a range is chosen on
 _SHRINKS = np.geomspace(1.0, 0.02, 40)
 
 
-def choose_ranges(model: Encoder, batches: Iterable[Tensor], *, rng: np.random.Generator) -> list[dict[str, Range]]:
-    """Return, for each layer and input, the range with the least squared rounding error on batches of token ids."""
-    seen: list[dict[str, list[NDArray[np.float32]]]] = [{site: [] for site in SITES} for _ in model.stack()]
-    peaks: list[dict[str, Range]] = [dict.fromkeys(SITES, (0.0, 0.0)) for _ in model.stack()]
+WIDE = {"qkv": 8, "inner": 8, "outer": 64}
+
+
+def widest_channels(model: Encoder, batches: Iterable[Tensor]) -> list[dict[str, list[int]]]:
+    """Return, for each layer, the channels of an input that reach furthest; they stay in float32 (at most 1 in 8).
+
+    A few channels reach ten times as far as the rest, always the same ones; one 8-bit range cannot hold both.
+    """
+    peaks: list[dict[str, Tensor]] = [{} for _ in model.stack()]
 
     def watch(layer: int) -> Watcher:
         def at(site: str, x: Tensor) -> Tensor:
-            values = x.detach().float().flatten()
-            low, high = peaks[layer][site]
-            peaks[layer][site] = (min(low, float(values.min())), max(high, float(values.max())))
-            seen[layer][site].append(values[rng.integers(0, len(values), 20_000)].numpy())
+            peak = x.detach().abs().amax(0)
+            peaks[layer][site] = torch.maximum(peaks[layer].get(site, peak), peak)
             return x
 
         return at
 
+    _watch(model, batches, watch)
+    return [
+        {
+            site: sites[site].topk(min(count, len(sites[site]) // 8)).indices.sort().values.tolist()
+            for site, count in WIDE.items()
+        }
+        for sites in peaks
+    ]
+
+
+def _watch(model: Encoder, batches: Iterable[Tensor], watch: Callable[[int], Watcher]) -> None:
+    """Run batches of token ids while something sees each layer's inputs."""
     training = model.training
     model.eval()
     try:
@@ -46,6 +61,39 @@ def choose_ranges(model: Encoder, batches: Iterable[Tensor], *, rng: np.random.G
     finally:
         release(model)
         model.train(training)
+
+
+def choose_ranges(
+    model: Encoder,
+    batches: Iterable[Tensor],
+    *,
+    rng: np.random.Generator,
+    wide: Sequence[Mapping[str, Sequence[int]]] | None = None,
+) -> list[dict[str, Range]]:
+    """Return, for each layer and input, the range with the least squared rounding error on batches of token ids.
+
+    Args:
+        model: The encoder.
+        batches: Token ids of texts of one length each.
+        rng: Draws the values that ranges are chosen on.
+        wide: For each layer and input the channels that are not rounded; none by default.
+    """
+    seen: list[dict[str, list[NDArray[np.float32]]]] = [{site: [] for site in SITES} for _ in model.stack()]
+    peaks: list[dict[str, Range]] = [dict.fromkeys(SITES, (0.0, 0.0)) for _ in model.stack()]
+
+    def watch(layer: int) -> Watcher:
+        def at(site: str, x: Tensor) -> Tensor:
+            kept = wide[layer].get(site, ()) if wide else ()
+            narrow = np.setdiff1d(np.arange(x.shape[1]), kept)
+            values = x.detach()[:, narrow].float().flatten()
+            low, high = peaks[layer][site]
+            peaks[layer][site] = (min(low, float(values.min())), max(high, float(values.max())))
+            seen[layer][site].append(values[rng.integers(0, len(values), 20_000)].numpy())
+            return x
+
+        return at
+
+    _watch(model, batches, watch)
     return [
         {site: _best(_spread(np.concatenate(values)), peaks[layer][site]) for site, values in sites.items()}
         for layer, sites in enumerate(seen)

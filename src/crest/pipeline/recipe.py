@@ -167,10 +167,12 @@ class CalibrateSettings:
     Attributes:
         target_fpr: False-positive rate on benign text that they aim at.
         min_threshold: No language's threshold is lower.
+        benign_limit: Most benign sentences of a language that are scored; 0 for all.
     """
 
     target_fpr: float = 0.01
     min_threshold: float = 0.5
+    benign_limit: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

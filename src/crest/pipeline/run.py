@@ -109,6 +109,7 @@ def _run(step: str, recipe: Recipe, places: Places, folders: Mapping[str, Path],
             assembled=folders["assemble"],
             aim=aim,
             predictions=out / "predictions",
+            benign_limit=recipe.calibrate.benign_limit,
             progress=say,
         )
 
