@@ -54,7 +54,7 @@ def content_of(folder: Path) -> Any:
     return json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))
 
 
-def test_the_ids_are_those_of_the_tokenizers_library(
+def test_the_pieces_are_as_good_as_those_of_the_tokenizers_library(
     whole: Path, tiny_encoder: Path, seeds: dict[str, list[str]]
 ) -> None:
     from tokenizers import Regex, models, normalizers, pre_tokenizers
@@ -68,10 +68,13 @@ def test_the_ids_are_those_of_the_tokenizers_library(
     spaces = normalizers.Replace(Regex(" {2,}"), " ")
     reference.normalizer = normalizers.Sequence([normalizers.Precompiled(charsmap), spaces])
     model = processor(whole)
-    different = {
-        code: [text for text in texts if model.encode(text) != reference.encode(text).ids]
-        for code, texts in seeds.items()
-    }
+
+    def differ(text: str) -> bool:
+        """Tell whether one of the two found better pieces; of equally good ones either may be chosen."""
+        mine, theirs = (sum(map(model.get_score, ids)) for ids in (model.encode(text), reference.encode(text).ids))
+        return abs(mine - theirs) > 1e-3
+
+    different = {code: [text for text in texts if differ(text)] for code, texts in seeds.items()}
     assert len(different) == 116
     assert {code: texts for code, texts in different.items() if texts} == {}
 

@@ -37,7 +37,7 @@ def write_tiny_encoder(folder: Path, *, data_dir: Path, seed: int) -> None:
         eos_id=EOS_ID,
         unk_id=UNK_ID,
         minloglevel=2,
-        num_threads=2,
+        num_threads=1,  # more would make other pieces at each run
     )
     model = sentencepiece_model_pb2.ModelProto()  # type: ignore[attr-defined]  # made at import
     model.ParseFromString(prefix.with_suffix(".model").read_bytes())
