@@ -72,7 +72,7 @@ def test_the_pieces_are_as_good_as_those_of_the_tokenizers_library(
     def differ(text: str) -> bool:
         """Tell whether one of the two found better pieces; of equally good ones either may be chosen."""
         mine, theirs = (sum(map(model.get_score, ids)) for ids in (model.encode(text), reference.encode(text).ids))
-        return abs(mine - theirs) > 1e-3
+        return bool(abs(mine - theirs) > 1e-3)
 
     different = {code: [text for text in texts if differ(text)] for code, texts in seeds.items()}
     assert len(different) == 116
